@@ -22,6 +22,6 @@ pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, Writ
 pub use epoch_check::Moment;
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};
-pub use read::{Batch, BatchRead, StoredMessage};
+pub use read::{Batch, BatchRead, ReadPurpose, StoredMessage};
 pub use streams::AccountInfo;
 pub use subscribe::{Message, Subscription};

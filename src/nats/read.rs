@@ -40,6 +40,15 @@ pub(super) fn is_tombstone(headers: &HeaderMap) -> bool {
     headers.get("KV-Operation").is_some() || headers.get("Nats-Marker-Reason").is_some()
 }
 
+/// What something is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadPurpose {
+    /// To show it, and nothing else.
+    Show,
+    /// To decide what is written or removed, in NATS or elsewhere: a replica that lags would decide wrongly.
+    Change,
+}
+
 /// What to read in one batch.
 #[derive(Debug, Clone)]
 pub enum BatchRead<'a> {
@@ -147,16 +156,19 @@ impl Nats {
         self.leader_get(stream, &json!({ "last_by_subj": subject })).await
     }
 
-    /// The newest message of one subject, to show it: from the stream's leader, or from any replica while the cluster has
-    /// no quorum. Nothing is decided by it.
-    pub async fn newest_to_show(
+    /// The newest message of one subject from the stream's leader; to show it, from any replica while the cluster has no
+    /// quorum.
+    pub async fn newest_for(
         &self,
+        purpose: ReadPurpose,
         stream: &str,
         subject: &str,
     ) -> Result<Option<StoredMessage>, NatsError> {
-        if !self.is_refusing(WritesRefused::NoQuorum) {
+        let may_be_old =
+            || purpose == ReadPurpose::Show && self.is_refusing(WritesRefused::NoQuorum);
+        if !may_be_old() {
             match self.leader_newest(stream, subject).await {
-                Err(error) if error.is_transient() && self.is_refusing(WritesRefused::NoQuorum) => {
+                Err(error) if error.is_transient() && may_be_old() => {
                     log::debug!(stream = stream, error:err = error; "no leader replies; asking any replica");
                 }
                 found => return found,

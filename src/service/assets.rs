@@ -195,23 +195,23 @@ impl<'a> Assets<'a> {
                 ticket_holder(self.key, ticket, id, variant, now).ok_or(FileError::Ticket)?
             }
         };
-        let file = self.storage.files().get(&id).await?.ok_or(FileError::NotFound)?;
+        let file = self.storage.files().get_to_show(&id).await?.ok_or(FileError::NotFound)?;
         let room = file.room.ok_or(FileError::NotFound)?;
         super::rights::check_member(self.storage, viewer, room).map_err(|_| FileError::Denied)?;
         if !is_own(&file, viewer) && !self.attachments.is_shown(&file).await? {
             return Err(FileError::NotFound);
         }
-        let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
+        let key = self.storage.files().key_to_show(&file).await?.ok_or(FileError::NotFound)?;
         Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None, is_substitute: false })
     }
 
     /// An image that everybody may see.
     pub async fn open_public(self, key: &str) -> Result<OpenFile, FileError> {
         let id = AssetId::try_from(key).map_err(|_| FileError::NotFound)?;
-        let file = self.storage.files().get(&id).await?;
+        let file = self.storage.files().get_to_show(&id).await?;
         let is_shown = |file: &File| file.room.is_none() && file.state == FileState::Ready;
         let file = file.filter(is_shown).ok_or(FileError::NotFound)?;
-        let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
+        let key = self.storage.files().key_to_show(&file).await?.ok_or(FileError::NotFound)?;
         Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None, is_substitute: false })
     }
 

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use chatto::domain::{AssetId, File, FileGroup, FileLocation, FileState, User, UserId};
-use chatto::nats::Publish;
+use chatto::nats::{Publish, WritesRefused};
 use chatto::storage::{FileKeyError, RecordChange, Storage, StorageError};
+use futures_lite::future::zip;
 
 use super::erase::on_disk;
 use super::{config, open, room, run, user};
+use crate::support::filter::Filter;
 use crate::support::nats::NatsServer;
 
 fn file(number: u64, uploader: UserId) -> File {
@@ -173,6 +175,30 @@ fn with_the_keys_of_a_user_all_encrypted_files_of_that_user_are_lost() {
         set_user(&storage, of_another.uploader, true).await;
         assert!(storage.files().key(&of_another).await.unwrap().is_none());
         fresh.close().await;
+        storage.close().await;
+    });
+}
+
+/// A record of a replica that lags may say that the bytes in S3 are left over from a move, and that is not refused there.
+#[test]
+fn without_quorum_a_file_is_read_from_any_node_to_show_it_and_for_nothing_else() {
+    let server = NatsServer::start();
+    let filter = Filter::start(server.port(), &["STREAM.MSG.GET."]);
+    run(async |runtime| {
+        let storage = open(&filter.url(), &runtime, config(None)).await.unwrap();
+        let (files, file) = (storage.files(), File { encrypted: false, ..file(3, user(1)) });
+        let key = files.create(&file).await.unwrap();
+        let no_leader = filter.turn_on();
+        storage.nats().refuse_writes(WritesRefused::NoQuorum, true);
+        assert_eq!(files.get_to_show(&file.id).await.unwrap().as_ref(), Some(&file));
+        let shown = files.key_to_show(&file).await.unwrap().unwrap();
+        assert_eq!(shown.expose(), key.expose());
+        let (record, key) = zip(files.get(&file.id), files.key(&file)).await;
+        assert!(record.as_ref().is_err_and(StorageError::is_transient), "{record:?}");
+        assert!(key.is_err_and(|error| error.is_transient()));
+        drop(no_leader);
+        storage.nats().refuse_writes(WritesRefused::NoQuorum, false);
+        assert_eq!(files.get(&file.id).await.unwrap(), Some(file));
         storage.close().await;
     });
 }

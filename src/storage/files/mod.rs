@@ -3,7 +3,8 @@
 //! A file has a record, which changes a few times in its life, and a key of its own, which is written once: erasing
 //! the key makes the file's chunks unreadable without overwriting them. That of an encrypted file is wrapped with a key
 //! of its uploader, which FILES does not hold. While a file moves to the other backend it also has an empty message that
-//! says so. All of them are read from the leader, as another process may have written them a moment ago.
+//! says so. All of them are read from the leader, as another process may have written them a moment ago; only what is
+//! shown is read from any replica while the cluster has no quorum.
 
 mod uploads;
 
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use crate::crypto::DataKey;
 use crate::domain::{AssetId, File, FileGroup, FileState};
 use crate::limits::{BATCH_MESSAGES_MAX, BATCH_SUBJECTS_MAX};
-use crate::nats::{BatchRead, Nats, StoredMessage};
+use crate::nats::{BatchRead, Nats, ReadPurpose, StoredMessage};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode, decode_value, encode, encode_value};
 use crate::storage::error::{ChangeError, StorageError};
@@ -76,11 +77,24 @@ impl Files<'_> {
 
     /// A file.
     pub async fn get(&self, id: &AssetId) -> Result<Option<File>, StorageError> {
-        let found = self.nats.newest_to_show(stream::FILES, &subject(id)).await?;
+        self.get_for(ReadPurpose::Change, id).await
+    }
+
+    /// A file, to show it.
+    pub async fn get_to_show(&self, id: &AssetId) -> Result<Option<File>, StorageError> {
+        self.get_for(ReadPurpose::Show, id).await
+    }
+
+    async fn get_for(
+        &self,
+        purpose: ReadPurpose,
+        id: &AssetId,
+    ) -> Result<Option<File>, StorageError> {
+        let found = self.nats.newest_for(purpose, stream::FILES, &subject(id)).await?;
         found.map(|stored| read(&stored)).transpose()
     }
 
-    /// The files of these ids that exist, in the given order. One whose record cannot be read is logged and left out.
+    /// The files of these ids that exist, in the given order, to show them. One whose record cannot be read is logged and left out.
     pub async fn get_all(&self, ids: &[AssetId]) -> Result<Vec<File>, StorageError> {
         let mut found = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(BATCH_SUBJECTS_MAX) {
@@ -95,7 +109,7 @@ impl Files<'_> {
             match found.remove(id) {
                 Some(file) => files.push(file),
                 // Deleted, or a replica lags behind.
-                None => match self.get(id).await {
+                None => match self.get_to_show(id).await {
                     Err(error @ StorageError::Corrupt { .. }) => {
                         log::warn!(
                             file:% = id, error:err = error;
@@ -114,11 +128,27 @@ impl Files<'_> {
     /// # Errors
     /// [`StorageError::Undecryptable`] as long as the uploader's key is missing or cannot be read.
     pub async fn key(&self, file: &File) -> Result<Option<DataKey>, StorageError> {
-        let stored = self.nats.newest_to_show(stream::FILES, &key_subject(&file.id)).await?;
+        self.key_for(ReadPurpose::Change, file).await
+    }
+
+    /// The key of a file that is shown; as [`Self::key`].
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    pub async fn key_to_show(&self, file: &File) -> Result<Option<DataKey>, StorageError> {
+        self.key_for(ReadPurpose::Show, file).await
+    }
+
+    async fn key_for(
+        &self,
+        purpose: ReadPurpose,
+        file: &File,
+    ) -> Result<Option<DataKey>, StorageError> {
+        let stored = self.nats.newest_for(purpose, stream::FILES, &key_subject(&file.id)).await?;
         let Some(stored) = stored else { return Ok(None) };
         if file.encrypted {
             let wrapped = decode(&stored.payload).map_err(StorageError::corrupt(stream::FILES))?;
-            return self.user_keys.unwrap_file_key(file, &wrapped).await;
+            return self.user_keys.unwrap_file_key(file, &wrapped, purpose).await;
         }
         let key = DataKey::from_slice(&stored.payload);
         key.map(Some).ok_or(StorageError::Corrupt { what: stream::FILES, source: None })

@@ -10,7 +10,9 @@ use crate::crypto::{DataKey, KekId, KeyEncryptionKey, hex};
 use crate::domain::timeline::Sealed;
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::KEY_CACHE_MAX;
-use crate::nats::{BatchRead, Nats, Publish, PublishError, StoredMessage};
+use crate::nats::{
+    BatchRead, Nats, Publish, PublishError, ReadPurpose, StoredMessage, WritesRefused,
+};
 use crate::runtime::Clock;
 use crate::storage::capacity;
 use crate::storage::encoding::{decode, decode_known, encode};
@@ -65,24 +67,30 @@ impl Keys {
         Ok(key_id)
     }
 
-    /// A user's data key, from the cache or the leader. `None`: there is no such key (shredded), or
+    /// A user's data key, from the cache or as [`Nats::newest_for`]. `None`: there is no such key (shredded), or
     /// none of its wrappings is for the present KEK.
     pub(crate) async fn get(
         &self,
         user: &UserId,
         key_id: &str,
+        purpose: ReadPurpose,
     ) -> Result<Option<DataKey>, StorageError> {
         let Some(name) = name(user, key_id) else { return Ok(None) };
         if let Some(key) = self.lock().get(&name) {
             return Ok(Some(key.clone()));
         }
         let subject = Self::subject(user, key_id);
-        let stored = self.nats.newest_to_show(stream::ENCRYPTION_KEYS, &subject).await?;
+        let may_be_old = || self.nats.is_refusing(WritesRefused::NoQuorum);
+        let began_old = may_be_old();
+        let stored = self.nats.newest_for(purpose, stream::ENCRYPTION_KEYS, &subject).await?;
         let Some(stored) = stored.filter(|stored| !stored.is_tombstone()) else { return Ok(None) };
         let record: WrappedKey =
             decode(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
         let Some(key) = unwrap(&self.kek, &record, user)? else { return Ok(None) };
-        self.lock().put(name, key.clone());
+        // A replica that lags may still have a key that is erased.
+        if !began_old && !may_be_old() {
+            self.lock().put(name, key.clone());
+        }
         Ok(Some(key))
     }
 
@@ -95,7 +103,7 @@ impl Keys {
         for (author, sealed) in bodies {
             let Some(name) = name(&author, &sealed.key_id) else { continue };
             if !keys.iter().any(|(known, _)| *known == name)
-                && let Some(key) = self.get(&author, &sealed.key_id).await?
+                && let Some(key) = self.get(&author, &sealed.key_id, ReadPurpose::Show).await?
             {
                 keys.push((name, key));
             }

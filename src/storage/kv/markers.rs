@@ -8,7 +8,7 @@ use crate::domain::{ReadMarker, UserId};
 use crate::limits::{
     MARKER_CACHE_MAX, MARKERS_FLUSH_INTERVAL, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE,
 };
-use crate::nats::{BatchRead, Commit, Nats, Publish, PublishError};
+use crate::nats::{BatchRead, Commit, Nats, Publish, PublishError, ReadPurpose};
 use crate::runtime::{Clock, Stop};
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
@@ -126,7 +126,7 @@ impl Markers {
         let stored = if self.coalesce {
             self.nats.newest(stream::READ_MARKERS, key).await?
         } else {
-            self.nats.newest_to_show(stream::READ_MARKERS, key).await?
+            self.nats.newest_for(ReadPurpose::Show, stream::READ_MARKERS, key).await?
         };
         let stored = stored.filter(|message| !message.is_tombstone());
         stored

@@ -2,6 +2,7 @@
 
 use crate::crypto::DataKey;
 use crate::domain::{File, User, UserId};
+use crate::nats::ReadPurpose;
 use crate::storage::encoding::decode;
 use crate::storage::error::{FileKeyError, StorageError};
 use crate::storage::kv::key_store::StoredKey;
@@ -22,7 +23,7 @@ impl UserKeys<'_> {
     /// The active data key of a user, made when there is none.
     pub(crate) async fn active(self, user: &UserId) -> Result<Sealer, StorageError> {
         let key_id = self.active_id(user);
-        if let Some(key) = self.keys.get(user, &key_id).await? {
+        if let Some(key) = self.keys.get(user, &key_id, ReadPurpose::Change).await? {
             return Ok(Sealer { key, key_id });
         }
         // None yet, or its wrappings are for other secrets: a new active key.
@@ -39,7 +40,7 @@ impl UserKeys<'_> {
             .await
             .map_err(StorageError::from)?;
         let key_id = self.active_id(user);
-        match self.keys.get(user, &key_id).await? {
+        match self.keys.get(user, &key_id, ReadPurpose::Change).await? {
             Some(key) => Ok(Sealer { key, key_id }),
             None => Err(StorageError::Corrupt { what: "ENCRYPTION_KEYS", source: None }),
         }
@@ -71,13 +72,14 @@ impl UserKeys<'_> {
         self,
         file: &File,
         wrapped: &WrappedFileKey,
+        purpose: ReadPurpose,
     ) -> Result<Option<DataKey>, StorageError> {
         let uploader = &file.uploader;
         let user = self.state.read(|tables| tables.users.get(uploader).cloned());
         if user.is_some_and(|user| user.deleted) {
             return Ok(None);
         }
-        let by = match self.keys.get(uploader, &wrapped.key_id).await {
+        let by = match self.keys.get(uploader, &wrapped.key_id, purpose).await {
             Ok(found) => found.ok_or(FileKeyError::Missing)?,
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => return Err(FileKeyError::Unreadable { source: Box::new(error) }.into()),

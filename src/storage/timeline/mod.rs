@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::domain::EventId;
 use crate::limits::{NATS_REQUEST_TIMEOUT, PAGE_ROWS, ROWS_READ_MAX};
-use crate::nats::{BatchRead, Nats, WritesRefused};
+use crate::nats::{BatchRead, Nats, ReadPurpose, WritesRefused};
 use crate::runtime::Clock;
 use crate::storage::error::StorageError;
 use crate::storage::feed::{Position, SHORT_LIMIT};
@@ -26,7 +26,7 @@ use crate::storage::records::{Row, RowPage, row::Kind};
 use crate::storage::timeline::head::{NEWEST_MAX, RoomHead, live_message};
 use crate::storage::timeline::holes::{Found, Holes};
 use crate::storage::timeline::overlay::{Completed, Dropped, Overlay, REMEMBER, UnfoldedEvent};
-use crate::storage::timeline::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
+use crate::storage::timeline::page::{CORRUPT, Content, Page, assemble, base_of};
 use crate::storage::timeline::page_cache::PageCache;
 
 /// Rows that are read at a time in search of a message.
@@ -422,7 +422,7 @@ impl Timeline {
             if pages.iter().any(|(known, _)| known == key) {
                 continue;
             }
-            let page = match assemble(room, *key, &batch.messages, Purpose::Show)? {
+            let page = match assemble(room, *key, &batch.messages, ReadPurpose::Show)? {
                 Some(page) if self.overlay.folded_number(room, *key) <= page.stamp.event_number => {
                     self.let_feed_pass(&page).await?;
                     page
@@ -442,7 +442,7 @@ impl Timeline {
         key: PageKey,
         leader: bool,
     ) -> Result<Page, StorageError> {
-        self.load_for(Purpose::Show, room, key, leader).await
+        self.load_for(ReadPurpose::Show, room, key, leader).await
     }
 
     /// Reads one page from the leader, to replace it. Its parts include those that its base does not name.
@@ -454,12 +454,12 @@ impl Timeline {
         room: &str,
         key: PageKey,
     ) -> Result<Page, StorageError> {
-        self.load_for(Purpose::Replace, room, key, true).await
+        self.load_for(ReadPurpose::Change, room, key, true).await
     }
 
     async fn load_for(
         &self,
-        purpose: Purpose,
+        purpose: ReadPurpose,
         room: &str,
         key: PageKey,
         leader: bool,
@@ -479,25 +479,20 @@ impl Timeline {
                 let batch = self.nats.read(stream::PAGES, BatchRead::Newest(&subjects)).await?;
                 messages = batch.messages;
             }
-            let base = match (leader, purpose) {
-                (false, _) => None,
-                (true, Purpose::Show) => self.nats.newest_to_show(stream::PAGES, &subject).await?,
-                (true, Purpose::Replace) => {
-                    self.nats.leader_newest(stream::PAGES, &subject).await?
-                }
-            };
-            if let Some(base) = base {
+            let newest =
+                async |subject: &str| self.nats.newest_for(purpose, stream::PAGES, subject).await;
+            if leader && let Some(base) = newest(&subject).await? {
                 // A part is never written twice: one that a replica has is right. What it lacks the leader has.
                 for part in base_of(key, &base)?.parts {
                     let part = format!("{subject}.{part}");
                     if !messages.iter().any(|message| message.subject == part) {
-                        messages.extend(self.nats.newest_to_show(stream::PAGES, &part).await?);
+                        messages.extend(newest(&part).await?);
                     }
                 }
                 messages.push(base);
             }
             if let Some(page) = assemble(room, key, &messages, purpose)? {
-                if purpose == Purpose::Show {
+                if purpose == ReadPurpose::Show {
                     self.let_feed_pass(&page).await?;
                 }
                 return Ok(page);

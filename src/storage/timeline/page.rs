@@ -1,6 +1,6 @@
 //! A stored page: its records put together, whatever they hold.
 
-use crate::nats::StoredMessage;
+use crate::nats::{ReadPurpose, StoredMessage};
 use crate::storage::encoding::{DecodeError, decode, decode_known};
 use crate::storage::error::StorageError;
 use crate::storage::layout::PageKey;
@@ -46,21 +46,14 @@ impl Page {
     }
 }
 
-/// What a page is read for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To show it: fields of a newer program are passed over.
-    Show,
-    /// To replace it: fields of a newer program would be lost, so they are refused.
-    Replace,
-}
-
-impl Purpose {
-    fn decode<R: prost::Message + Default>(self, bytes: &[u8]) -> Result<R, DecodeError> {
-        match self {
-            Self::Show => decode(bytes),
-            Self::Replace => decode_known(bytes),
-        }
+/// Fields of a newer program are passed over where they are shown, and refused where they would be lost with a change.
+fn decode_for<R: prost::Message + Default>(
+    purpose: ReadPurpose,
+    bytes: &[u8],
+) -> Result<R, DecodeError> {
+    match purpose {
+        ReadPurpose::Show => decode(bytes),
+        ReadPurpose::Change => decode_known(bytes),
     }
 }
 
@@ -81,7 +74,7 @@ pub(crate) fn assemble(
     room: &str,
     key: PageKey,
     messages: &[StoredMessage],
-    purpose: Purpose,
+    purpose: ReadPurpose,
 ) -> Result<Option<Page>, StorageError> {
     let corrupt = StorageError::corrupt("PAGES");
     let subject = key.subject(room);
@@ -105,17 +98,17 @@ pub(crate) fn assemble(
     page.bytes += base.payload.len() * 2;
     match key {
         PageKey::Head => {
-            let head: Head = purpose.decode(&base.payload).map_err(corrupt)?;
+            let head: Head = decode_for(purpose, &base.payload).map_err(corrupt)?;
             page.stamp = head.stamp.clone().unwrap_or_default();
             page.content = Content::Head(RoomHead::from_record(head));
         }
         PageKey::Threads(_) => {
-            let threads: ThreadPage = purpose.decode(&base.payload).map_err(corrupt)?;
+            let threads: ThreadPage = decode_for(purpose, &base.payload).map_err(corrupt)?;
             page.stamp = threads.stamp.unwrap_or_default();
             page.content = Content::Threads(threads.threads);
         }
         PageKey::Rows(_) | PageKey::Replies(..) => {
-            let base: RowPage = purpose.decode(&base.payload).map_err(&corrupt)?;
+            let base: RowPage = decode_for(purpose, &base.payload).map_err(&corrupt)?;
             let prefix = format!("{subject}.");
             for message in messages {
                 let part = message.subject.strip_prefix(&prefix).and_then(|n| n.parse().ok());
@@ -127,7 +120,7 @@ pub(crate) fn assemble(
                     payload: message.payload.clone(),
                 });
             }
-            if purpose == Purpose::Replace {
+            if purpose == ReadPurpose::Change {
                 let named = page.parts.iter().filter(|part| base.parts.contains(&part.number));
                 for part in named {
                     decode_known::<Part>(&part.payload).map_err(&corrupt)?;
