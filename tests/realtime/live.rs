@@ -135,8 +135,8 @@ pub(super) fn joining_and_leaving_is_seen_from_both_sides(world: &World) {
         member.until("a member more", |ada| ada.state.rooms[&room].members.contains(&bert.id));
         let row = ("user_joined_room", bert.login.clone());
         for follower in [&mut member, &mut joiner] {
-            follower.until("the row", |one| one.state.rows(&room).contains(&row));
-            assert_eq!(follower.state.rows(&room).last(), Some(&row), "round {round}");
+            // The list of members changes before the row arrives, and in round 2 an equal row is there already.
+            follower.until("the row", |one| one.state.rows(&room).last() == Some(&row));
             assert_eq!(follower.state.rooms[&room].members.len(), 2);
         }
         world.leave(&bert, &room);
