@@ -96,8 +96,8 @@ class Guest {
 
   /** Axe finds nothing on what is shown now; a picture is taken when pictures are wanted. */
   async inspect(name) {
-    // What fades in has its colours at the end.
-    await this.page.evaluate(() => Promise.all([document.fonts.ready, ...document.getAnimations().map((one) => one.finished)]));
+    // What fades in has its colours at the end. The promise of an animation that is cancelled is rejected: that one has ended too.
+    await this.page.evaluate(() => Promise.allSettled([document.fonts.ready, ...document.getAnimations().map((one) => one.finished)]));
     if (SCREENSHOTS && name) {
       fs.mkdirSync(SCREENSHOTS, { recursive: true });
       await this.page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });
